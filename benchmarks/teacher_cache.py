@@ -50,7 +50,7 @@ def config_of(folder: Path, output: str, **distill: Any) -> Any:
     values["model"]["num_layers"] = LAYERS
     values["train"]["epochs"] = EPOCHS
     values["distill"] = {"teacher": str(folder / "teacher"), **distill}
-    return cli.parse(values, [], origin=RECIPE, prog="benchmark")
+    return cli.parse(values, [], origin=RECIPE)
 
 
 class Step:

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     if any(option.partition("=")[0] in ("--data.validation", "--data.test") for option in overrides):
         overrides = ["--data.validation_share=0", *overrides]
     path = fetched(path)
-    config = rundir.config_of(path, overrides, prog=COMMAND.name, task=task)
+    config = rundir.config_of(path, overrides, task=task)
     path = model_of_task(path, task)
     resolve(model_directory(path), config.model.revision)  # a wrong name is an error before all others
     if config.data.dataset and are_files(config.data.validation):

@@ -135,7 +135,7 @@ def _write_artefact(args: Any, overrides: list[str], argv: list[str]) -> None:
     if not args.output:
         raise UserError(f"--format {args.format} needs --output DIR")
     args.run = fetched(args.run)
-    config = rundir.config_of(args.run, overrides, prog="jaxft export", task=args.task)
+    config = rundir.config_of(args.run, overrides, task=args.task)
     path = model_of_task(args.run, args.task)
     source = resolve(model_directory(path), config.model.revision)
     if source.resolve() == Path(args.output).resolve():

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
     if args.keep_columns and args.output.endswith((ARRAY, DOCUMENT)):
         raise UserError(f"--output {args.output}: --keep_columns writes json lines; give a name that ends in .jsonl")
     args.model = fetched(args.model)
-    config = rundir.config_of(args.model, overrides, prog=PROG, task=args.task)
+    config = rundir.config_of(args.model, overrides, task=args.task)
     args.model = model_of_task(args.model, args.task)
     resolve(model_directory(args.model), config.model.revision)  # a wrong name is an error before any work
     given = {option.partition("=")[0] for option in overrides}

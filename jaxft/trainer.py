@@ -26,7 +26,6 @@ from jaxft.run.trained_models import model_directory, model_of_task
 from jaxft.training.callbacks import Callback
 from jaxft.training.remote_run import local_directory
 
-PROG = "jaxft.Trainer"
 SPLITS = ("validation", "test")
 ROWS = "rows.parquet"  # the file of rows in memory
 
@@ -166,7 +165,7 @@ class Trainer:
 
     def _trained_config(self, task: str | None) -> Config:
         """The config for the trained model, as `jaxft evaluate` has it; starts the backend."""
-        config = rundir.config_of(str(self._finished()), [], prog=PROG, task=task)
+        config = rundir.config_of(str(self._finished()), [], task=task)
         model_directory(self._path(task))  # an unfinished run is an error before all others
         backend.start(precision=config.runtime.precision, compile_cache=config.runtime.compile_cache, distributed="off")
         return config

@@ -92,7 +92,7 @@ def load(argv: Sequence[str], command: help.Command = help.TRAIN) -> Config:
         raise UserError(f"give one CONFIG.yaml at most, not {len(files)}: {' '.join(files)}")
     check_url("CONFIG.yaml", files)
     values = read_yaml(files[0]) if files else {}
-    return parse(values, argv[len(files) :], origin="".join(files), prog=command.name)
+    return parse(values, argv[len(files) :], origin="".join(files))
 
 
 def show_help(argv: Sequence[str], command: help.Command) -> None:
@@ -102,7 +102,7 @@ def show_help(argv: Sequence[str], command: help.Command) -> None:
         sys.exit(0)
 
 
-def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog: str) -> Config:
+def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str) -> Config:
     """Make a checked `Config` of a nested dict and of `--section.field value` arguments, which override it."""
     import jsonargparse
 
@@ -115,26 +115,15 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
     for argument in overrides:
         if safe_yaml.has_long_number(argument):
             raise UserError(f"{argument}: a number of more than {safe_yaml.DIGITS} digits")
-    plain = jsonargparse.get_loader("yaml")
-
-    def load_value(text: str) -> Any:
-        # A column may have the name "#2 String", which YAML would read as a comment.
-        return text if text.lstrip().startswith("#") or safe_yaml.is_deep(text) else plain(text)
-
-    jsonargparse.set_loader("value", load_value, exceptions=(yaml.YAMLError,))
-    flat = flatten(values)
+    parser, flat = _parser(), flatten(values)
     for name, kind in known.items():
         if element := help.element_of(kind):
             value = elements.given(name, flat.get(name), overrides)
             elements.check(f"{where if value is flat.get(name) else ''}{name}", element, value, _explain)
-    parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False, default_env=False, parser_mode="value")
-    parser.add_class_arguments(Config, as_group=True)
     try:
-        if values:
-            parser.parse_object(values)
-            parser.set_defaults(flat)
+        given = parser.parse_object(values) if values else None
         where = ""  # what the file says is right
-        made = parser.instantiate(parser.parse_args(list(overrides)))
+        made = parser.instantiate(parser.parse_args(list(overrides), namespace=given))
     except RecursionError as error:
         raise UserError(f"{where}an option is nested too deep") from error
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
@@ -146,6 +135,23 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str, prog
             raise UserError(f"{where}{name} is null: must be {_wanted(kind)}")
     config.validate()
     return config
+
+
+@functools.cache
+def _parser() -> Any:
+    """The parser of a `Config`; to make it takes a tenth of a second."""
+    import jsonargparse
+
+    plain = jsonargparse.get_loader("yaml")
+
+    def load_value(text: str) -> Any:
+        # A column may have the name "#2 String", which YAML would read as a comment.
+        return text if text.lstrip().startswith("#") or safe_yaml.is_deep(text) else plain(text)
+
+    jsonargparse.set_loader("value", load_value, exceptions=(yaml.YAMLError,))
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, default_env=False, parser_mode="value")
+    parser.add_class_arguments(Config, as_group=True)
+    return parser
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def _of_tasks(key: _ByContent) -> Mapping[str, Config]:
 def _config_of(config: Config, own: NamedTaskConfig) -> Config:
     shared = {name: dataclasses.asdict(getattr(config, name)) for name in ("task", "data")}
     values = {name: _laid_over(shared[name], getattr(own, name)) for name in shared}
-    parsed = cli.parse(values, [], origin="", prog="jaxft")
+    parsed = cli.parse(values, [], origin="")
     task, _, metric = (config.eval.metric or "").rpartition("/")
     return dataclasses.replace(
         config,

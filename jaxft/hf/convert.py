@@ -129,7 +129,7 @@ def convert(name: str, script: Script, argv: list[str], limits: Callable[[str, s
     if not validates:
         options.pop("data.validation", None)
     values = tree.unflatten({tuple(option.split(".")): value for option, value in options.items()})
-    config = cli.parse(values, [], origin=name, prog=f"python -m jaxft.hf {name}")
+    config = cli.parse(values, [], origin=name)
     reading = {x: value for x, value in options.items() if x.partition(".")[0] in ("data", "task", "eval")}
     predicting = {x: value for x, value in reading.items() if x != "data.max_eval_examples"}
     if most := flags.get("max_predict_samples"):

@@ -61,7 +61,7 @@ def pipeline(
     """
     path = fetched(str(model))
     overrides = [f"--train.dtype={dtype}", *([f"--model.revision={revision}"] if revision else [])]
-    config = rundir.config_of(path, overrides, prog="jaxft.pipeline")
+    config = rundir.config_of(path, overrides)
     runtime = config.runtime
     backend.start(precision=runtime.precision, compile_cache=runtime.compile_cache, distributed="off")
     kind, hf_config = inference.head_of(path, config)

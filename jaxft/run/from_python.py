@@ -52,7 +52,7 @@ def config_of(config: str | os.PathLike[str] | Config | None, sections: Mapping[
     _set(values, "optim.name", _reference)
     _set(values, "eval.metrics", _metrics)
     _set(values, "augment.steps", _steps)
-    return cli.parse(values, [], origin=origin, prog=ORIGIN)
+    return cli.parse(values, [], origin=origin)
 
 
 def _set_objects(values: dict[str, Any]) -> None:

@@ -171,7 +171,7 @@ def read_run_config(directory: Path) -> Config:
         checksums.verify(directory, CONFIG)
     except checksums.Damaged as error:
         _say_once(f"{directory / str(error)}: its options are taken as they are now")
-    config = cli.parse(cli.read_yaml(path), [], origin=str(path), prog="jaxft")
+    config = cli.parse(cli.read_yaml(path), [], origin=str(path))
     named = [config.optim.name, *config.eval.metrics, *config.train.callbacks]
     named += [x for own in every_task(config).values() for x in (own.task.name, own.task.loss or "")]
     named += [step.step for step in config.augment.steps]
@@ -183,7 +183,7 @@ def read_run_config(directory: Path) -> Config:
     return config
 
 
-def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | None = None) -> Config:
+def config_of(path: str, overrides: Sequence[str], *, task: str | None = None) -> Config:
     """The config of a run, or the defaults for a model directory, with the options `--section.field value` applied.
 
     Some options of a run are for its training, and are not used unless they are given: `eval.metric`, which chose the best
@@ -195,7 +195,8 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | Non
     """
     values: dict[str, Any] = {"task": {}, "eval": {}}
     directory = run_of(path)
-    configs = of_tasks(read_run_config(directory)) if is_run(directory) else {}
+    whole = read_run_config(directory) if is_run(directory) else None
+    configs = of_tasks(whole) if whole is not None else {}
     if task is not None and not directory.is_dir():
         raise UserError(f"{path}: no such directory; --task {task} needs that of a run of several tasks")
     if task is not None and task not in configs:
@@ -203,16 +204,16 @@ def config_of(path: str, overrides: Sequence[str], *, prog: str, task: str | Non
         raise UserError(f"--task {task}: not a task of {path}: {have}")
     if task is not None and (own := task_of(path)) and own != task:
         raise UserError(f"--task {task}: {path} is the model of {own}: leave --task out, or give {directory}")
-    if is_run(Path(path)):
+    if whole is not None and is_run(Path(path)):
         if configs and task is None:
             raise UserError(
                 f"{path}: a run of several tasks: name one of {', '.join(configs)} (--task NAME), or give {path}/model/NAME"
             )
-        values = cli.as_dict(configs[task] if task is not None else read_run_config(Path(path)))
+        values = cli.as_dict(configs[task] if task is not None else whole)
     values["task"]["threshold"] = "tune"
     values["eval"]["metric"] = None
     values.setdefault("runtime", {})["distributed"] = "auto"
-    return cli.parse(values, overrides, origin=path, prog=prog)
+    return cli.parse(values, overrides, origin=path)
 
 
 @cache

@@ -109,7 +109,7 @@ class Series:
         changed = [] if before["command"] == self._content["command"] else [f"the command ({before['command']} there)"]
         there, here = before["options"], self._content["options"]
         changed += [f"{k} ({there.get(k)} there, {here[k]} here)" for k in here if here[k] != there.get(k)]
-        changed += rundir.differences(config, cli.parse(before["config"], [], origin=str(path), prog="jaxft"))
+        changed += rundir.differences(config, cli.parse(before["config"], [], origin=str(path)))
         if changed:
             raise UserError(
                 f"{self.directory}: holds the runs of other options, which differ in {some(changed)}; choose another "

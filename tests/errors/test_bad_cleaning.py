@@ -130,7 +130,7 @@ def test_a_task_of_ones_own_must_say_that_it_cleans(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
     def chosen(name: str, *options: str):
-        return task_class(cli.parse({}, [f"--task.name=own_reading:{name}", *options], origin="", prog="test"))
+        return task_class(cli.parse({}, [f"--task.name=own_reading:{name}", *options], origin=""))
 
     for name in ("Cleaning", "Inherits"):
         assert chosen(name, "--data.clean.whitespace=true").__name__ == name

@@ -45,7 +45,7 @@ def examples(models):
 
     rows = datasets.Dataset.from_list(questions.make(6, seed=4, unanswerable=0.3, longest=50))
     directory = models[0][1].directory
-    config = cli.parse({"data": {"max_length": 30, "cache": False}}, [], origin="test", prog="test")
+    config = cli.parse({"data": {"max_length": 30, "cache": False}}, [], origin="test")
     found = TASK.encode(rows, load_tokenizer(directory), directory, config, "a.json").examples
     assert len(set(found.lengths.tolist())) > 3
     assert 0 < (found.columns["start_positions"] == 0).sum() < len(found)

@@ -19,7 +19,7 @@ def rows() -> list[dict]:
 
 def config(max_length: int = 10, **data):
     data |= {"train": "a.csv", "max_length": max_length}
-    return cli.parse({"data": data, "model": {"path": "m"}}, [], origin="t", prog="t")
+    return cli.parse({"data": data, "model": {"path": "m"}}, [], origin="t")
 
 
 def test_scores_are_those_of_pytorch(classifier):

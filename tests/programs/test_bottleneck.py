@@ -28,7 +28,7 @@ def adapted(base, kind: str, rules=()):
     """(model, params, plan) with adapters."""
     model, params = load(str(base))
     plan = {"preset": "adapters", "adapters": {**SMALL, "kind": kind}, "rules": list(rules)}
-    config = cli.parse({"model": {"path": str(base)}, "plan": plan}, [], origin="test", prog="test")
+    config = cli.parse({"model": {"path": str(base)}, "plan": plan}, [], origin="test")
     model, params = add_adapters(model, params, config)
     made = make_plan(config.plan, params, model.encoder.config.parameter_layers)
     return *complete_adapters(model, params, made, 0), made
@@ -91,7 +91,7 @@ def test_rules_switch_adapters_off_and_bad_plans_are_refused(classifier):
     with pytest.raises(UserError, match="bottleneck adapters, which are separate layers"):
         jaxft.merge(*adapted(classifier, "houlsby")[:2])
     plan = {"preset": "adapters", "adapters": {"activation": "gleu"}}
-    config = cli.parse({"plan": plan}, [], origin="test", prog="test")
+    config = cli.parse({"plan": plan}, [], origin="test")
     with pytest.raises(UserError, match=r"plan\.adapters\.activation is gleu"):
         add_adapters(*load(str(classifier)), config)
 

@@ -55,7 +55,7 @@ def config_of(base: str, plan: dict, data, output, /, **sections):
 def adapted(base: str, plan: dict, **sections):
     """(model, params) with the adapters of a plan."""
     model, params = load(base)
-    config = cli.parse({"model": {"path": base}, "plan": plan, **sections}, [], origin="test", prog="test")
+    config = cli.parse({"model": {"path": base}, "plan": plan, **sections}, [], origin="test")
     return add_adapters(model, params, config)
 
 
@@ -136,7 +136,7 @@ def test_a_bad_plan_is_refused(base, case):
 
     def attempt() -> None:
         _, params = adapted(base, {"preset": "lora", **plan})
-        make_plan(cli.parse({"plan": {"preset": "lora", **plan}}, [], origin="test", prog="test").plan, params, LAYERS)
+        make_plan(cli.parse({"plan": {"preset": "lora", **plan}}, [], origin="test").plan, params, LAYERS)
 
     with pytest.raises(UserError, match=message):
         attempt()
@@ -145,7 +145,7 @@ def test_a_bad_plan_is_refused(base, case):
 def test_lora_excludes_from_scratch_and_flax():
     for section, field in (("model", "from_scratch"), ("checkpoint", "flax")):
         with pytest.raises(UserError, match=f"{section}.{field} is true"):
-            cli.parse({"plan": {"preset": "lora"}, section: {field: True}}, [], origin="test", prog="test")
+            cli.parse({"plan": {"preset": "lora"}, section: {field: True}}, [], origin="test")
 
 
 def test_a_merged_adapter_gives_the_same_logits(base):
@@ -208,7 +208,7 @@ class Costs(costs.Costs):
 
     def compiled(self, plan: dict, *, clip: float | None = 1.0, parts: int = 1):
         """(the compiled step, number of trained scalars, number of all scalars)."""
-        config = cli.parse({"model": {"path": "base"}, "plan": plan}, [], origin="test", prog="test")
+        config = cli.parse({"model": {"path": "base"}, "plan": plan}, [], origin="test")
         model, params = add_adapters(self.model, tiny.random_params(self.model), config)
         made = make_plan(config.plan, params, WIDE["num_hidden_layers"])
         settings = OptimConfig(clip=clip)

@@ -32,7 +32,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def encode(rows: list[dict], directory: Path, **data):
-    config = cli.parse({"data": {"cache": False, **SWAG, **data}}, [], origin="", prog="")
+    config = cli.parse({"data": {"cache": False, **SWAG, **data}}, [], origin="")
     return MultipleChoice().encode(datasets.Dataset.from_list(rows), load_tokenizer(directory), directory, config, "x.csv")
 
 
@@ -99,7 +99,7 @@ def test_messages_name_the_file_and_the_row_in_it(tiny_model, tmp_path):
         paths.append(str(tmp_path / f"{name}.jsonl"))
         Path(paths[-1]).write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {**SWAG, "train": paths, "empty_texts": "drop", "truncation": False, "cache": False}
-    config = cli.parse({"data": data}, [], origin="", prog="")
+    config = cli.parse({"data": data}, [], origin="")
     rows = MultipleChoice.read(config, "train")
     with pytest.raises(UserError, match=rf"{paths[1]}: row 3 is \d+ tokens long"):
         MultipleChoice().encode(rows, load_tokenizer(tiny_model), tiny_model, config, "both")

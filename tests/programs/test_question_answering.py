@@ -19,7 +19,7 @@ from tests.support import questions, tiny
 
 
 def configure(**task):
-    return cli.parse({"task": {"name": "question-answering", **task}}, [], origin="test", prog="test")
+    return cli.parse({"task": {"name": "question-answering", **task}}, [], origin="test")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def encode(tokenizer, rows, task, *, max_length=24, labelled=True):
     import datasets
 
     settings = {"data": {"max_length": max_length, "stride": 5, "cache": False}}
-    config = cli.parse(settings, [], origin="test", prog="test")
+    config = cli.parse(settings, [], origin="test")
     return task.encode(datasets.Dataset.from_list(rows), *tokenizer, config, "a.json", labelled=labelled)
 
 
@@ -191,7 +191,7 @@ def test_invalid_options_are_refused(options, words):
     values = {**options, "task": {"name": "question-answering", **options.get("task", {})}}
 
     def learn():
-        config = cli.parse(values, [], origin="test", prog="test")
+        config = cli.parse(values, [], origin="test")
         task_class(config).learn(config, {}, None, "a.json")
 
     with pytest.raises(UserError) as error:

@@ -196,7 +196,7 @@ def test_the_threshold_is_that_of_the_model_unless_one_is_given(tiny_model):
     from jaxft.tasks import task_class
 
     hf_config = {"id2label": {"0": "a", "1": "b"}, "problem_type": "multi_label_classification"}
-    config = cli.parse({"task": {"problem": "multi_label", "threshold": 0.3}}, [], origin="", prog="")
+    config = cli.parse({"task": {"problem": "multi_label", "threshold": 0.3}}, [], origin="")
     task = task_class(config)
     assert task.restore(config, hf_config).threshold == 0.3
     stored = hf_config | {"task_specific_params": {"jaxft": {"threshold": 0.7}}}
@@ -205,7 +205,7 @@ def test_the_threshold_is_that_of_the_model_unless_one_is_given(tiny_model):
     assert task.restore(tuned, hf_config).threshold == 0.5
     assert task.restore(tuned, stored).threshold == 0.7
     for given, chosen in {(): "tune", ("--task.problem=multi_label", "--task.threshold=0.3"): 0.3}.items():
-        assert rundir.config_of("model", given, prog="").task.threshold == chosen  # the model's own unless one is given
+        assert rundir.config_of("model", given).task.threshold == chosen  # the model's own unless one is given
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_make_has_the_targets_of_the_readme():
 
 def test_the_guides_rules_are_a_plan():
     text = block(section("docs/guide.md", "What is trained"), "yaml")
-    config = cli.parse(yaml.safe_load(text), ["--model.path=x", "--data.train=x"], origin="guide", prog="test")
+    config = cli.parse(yaml.safe_load(text), ["--model.path=x", "--data.train=x"], origin="guide")
     params = make_model(tiny.CONFIG, "text-classification", "tiny").abstract()
     trained, frozen = make_plan(config.plan, params, 2).split(params)
     assert trained

@@ -103,7 +103,7 @@ def test_a_callback_sees_every_event_in_order(tiny_model, tiny_data, folder):
 )
 def test_a_wrong_name_is_refused_in_one_line(folder, reference, wrong):
     (folder / "broken.py").write_text("import lost\n")
-    config = cli.parse({}, [], origin="test", prog="test")
+    config = cli.parse({}, [], origin="test")
     config = replace(config, train=replace(config.train, callbacks=[reference]))
     with pytest.raises(UserError) as found:
         load_callbacks(config)
@@ -111,7 +111,7 @@ def test_a_wrong_name_is_refused_in_one_line(folder, reference, wrong):
 
 
 def test_names_and_objects_are_callbacks(folder):
-    config = cli.parse({"train": {"callbacks": ["events_of_a_run:sized"]}}, [], origin="test", prog="test")
+    config = cli.parse({"train": {"callbacks": ["events_of_a_run:sized"]}}, [], origin="test")
     assert vars(load_callbacks(config)[0])["size"] == 3
     for wrong, why in (
         (jaxft.Callback, "Callback is a class: give an object, Callback"),

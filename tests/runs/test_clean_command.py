@@ -25,7 +25,7 @@ def write_lines(path: Path, rows: list[dict]) -> Path:
 
 def read(argv: list[str], source: Path, split: str = "train"):
     """The rows of a file as a run reads them."""
-    config = cli.parse({}, [*argv, f"--data.{split}={source}"], origin="", prog="test")
+    config = cli.parse({}, [*argv, f"--data.{split}={source}"], origin="")
     return task_class(config).read(config, split)
 
 
@@ -170,7 +170,7 @@ def test_words_keep_their_tags(tmp_path):
     own = read([*task, *EDITS], tmp_path / "in.conll")
     assert own["words"][:] == [["AT&T", "", "in", "the"], ["lake"]]
     assert own["own words"][:] == [["AT&amp;T", "\u200b", "in", "the"], ["l<i>a</i>ke"]]
-    config = cli.parse({}, task, origin="", prog="test")
+    config = cli.parse({}, task, origin="")
     assert task_class(config).row_labels(own, config, "") == [("B-org", "O", "O"), ("O",)]
 
 
@@ -219,7 +219,7 @@ def test_rows_of_several_files_keep_their_names(tmp_path):
 
     for name in "ab":
         write_lines(tmp_path / f"{name}.jsonl", [{"text": f"{name} <i>{i}</i>", "label": "x"} for i in range(3000)])
-    config = cli.parse({}, [*EDITS, f"--data.train={tmp_path}/*.jsonl"], origin="", prog="test")
+    config = cli.parse({}, [*EDITS, f"--data.train={tmp_path}/*.jsonl"], origin="")
     rows = task_class(config).read(config, "train")
     assert rows["text"][2999:3001] == ["a 2999", "b 0"]
     assert row_names(rows, "x")(4000) == f"{tmp_path / 'b.jsonl'}: row 1001"
@@ -235,7 +235,7 @@ def test_texts_that_become_empty_are_predicted_as_null(tmp_path, task):
     ]
     write_lines(tmp_path / "in.jsonl", rows)
     argv = [f"--task.name={task}", f"--data.test={tmp_path / 'in.jsonl'}", "--data.empty_texts=null", *EDITS]
-    config = cli.parse({}, argv, origin="", prog="test")
+    config = cli.parse({}, argv, origin="")
     found = task_class(config).read(config, "test", labelled=False)
     assert empty_rows(found).tolist() == [False, True]
 

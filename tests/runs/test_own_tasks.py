@@ -243,11 +243,11 @@ def test_a_finished_run_can_be_evaluated_by_other_metrics(folder):
     (folder / "run").mkdir()
     (folder / "run" / "config.yaml").write_text("eval: {metrics: ['my_parts:errors'], metric: errors}\n")
     options = ["--eval.metrics=[my_parts:merry_recall]", "--task.threshold=0.5"]
-    metrics = task_class(rundir.config_of("run", options, prog="test")).metrics
+    metrics = task_class(rundir.config_of("run", options)).metrics
     assert "merry_recall" in metrics
     assert "errors" not in metrics
     with pytest.raises(UserError, match=r"eval\.metric is errors: must be one of .*merry_recall"):
-        task_class(rundir.config_of("run", [*options, "--eval.metric=errors"], prog="test"))
+        task_class(rundir.config_of("run", [*options, "--eval.metric=errors"]))
 
 
 @pytest.mark.parametrize(

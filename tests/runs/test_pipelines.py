@@ -83,7 +83,7 @@ def test_a_program_copies_no_kernels(tmp_path):
 def test_predictions_are_those_of_the_command(classifier, classify, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS[:4]))
-    config = rundir.config_of(str(classifier), [f"--data.test={rows}", "--data.max_length=48"], prog="test")
+    config = rundir.config_of(str(classifier), [f"--data.test={rows}", "--data.max_length=48"])
     config = inference.config_with_task(str(classifier), config)
     opened = inference.load_for_inference(str(classifier), config)
     for row, all_labels in zip(
@@ -95,7 +95,7 @@ def test_predictions_are_those_of_the_command(classifier, classify, tmp_path):
 
 
 def test_texts_are_cleaned_as_in_training(classifier, tmp_path):
-    config = rundir.config_of(str(classifier), ["--data.clean.html_tags=true"], prog="test")
+    config = rundir.config_of(str(classifier), ["--data.clean.html_tags=true"])
     hf_config = with_cleaning(json.loads((classifier / "config.json").read_text()), config)
     folder = tmp_path / "cleaned"
     folder.mkdir()

@@ -76,7 +76,7 @@ def test_lines_on_augmentation():
     """The share of augmentation is of labelled examples; cut-off is drawn in every step, and for all of them."""
     steps = '--augment.steps=[{"step": "delete"}, {"step": "swap", "rate": 0.2}]'
     options = [steps, "--augment.share=0", "--augment.cutoff_span=0.2", "--unlabelled.data=texts.csv"]
-    config = cli.parse({}, options, origin="test", prog="test")
+    config = cli.parse({}, options, origin="test")
     assert plan._changes(SimpleNamespace(config=config)) == [
         "augmentation: delete 0.1, swap 0.2; 0% of the labelled examples, anew in every epoch",
         "cut-off: cutoff_span 0.2; 0% of the examples, anew in every step",

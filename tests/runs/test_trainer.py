@@ -93,7 +93,7 @@ def test_an_interrupted_run_is_resumed_by_trainer_and_by_the_command(trained, tm
     for name, resume in (("trainer", lambda config: jaxft.Trainer(config).train()), ("command", train)):
         copy_run_at(3, run.output_dir, tmp_path / name)
         values = cli.read_yaml(run.output_dir / "config.yaml") | {"output_dir": str(tmp_path / name)}
-        assert resume(cli.parse(values, [], origin="test", prog="test")) == results
+        assert resume(cli.parse(values, [], origin="test")) == results
         assert (tmp_path / name / MODEL).read_bytes() == (run.output_dir / MODEL).read_bytes()
 
 

@@ -48,7 +48,7 @@ def planned(family: str, plan: dict) -> tuple[Model, tree.Params, ParameterPlan]
     config = zoo.fixed(family, KIND) | {"id2label": {str(i): name for i, name in enumerate(LABELS)}}
     model = make_model(config, KIND, "zoo", policy=Policy(unroll=1))  # traced once a stack; programs/test_loops.py
     model = replace(model, rates=model.override(dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0))
-    settings = cli.parse({"model": {"path": "zoo"}, "plan": plan}, [], origin="test", prog="test")
+    settings = cli.parse({"model": {"path": "zoo"}, "plan": plan}, [], origin="test")
     model, params = add_adapters(model, tiny.random_params(model), settings)
     made = make_plan(settings.plan, params, model.encoder.config.parameter_layers, total_steps=100)
     return *complete_adapters(model, params, made, 0), made

@@ -111,4 +111,4 @@ def run_config(model: Path, folder: Path, output: Path, /, **sections: Any) -> A
             values[name] = {**values.get(name, {}), **section}
         else:
             values[name] = section
-    return cli.parse(values, [], origin="test", prog="test")
+    return cli.parse(values, [], origin="test")

@@ -89,7 +89,7 @@ def test_null_is_none_for_every_option_that_may_be_none(name):
     """Also for options that take text: `--data.validation null` names no file."""
     section, field = name.split(".")
     for argv in ([f"--{name}=null"], [f"--{name}", "null"]):
-        assert getattr(getattr(cli.parse({}, argv, origin="test", prog="test"), section), field) is None
+        assert getattr(getattr(cli.parse({}, argv, origin="test"), section), field) is None
 
 
 def test_lists_and_rules_are_parsed(tmp_path):

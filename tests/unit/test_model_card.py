@@ -13,7 +13,7 @@ RESULTS = {"eval/accuracy": 0.9, "eval/loss": 0.3, "test/accuracy": 0.875, "eval
 
 def config(**sections):
     values = {"output_dir": "runs/mine", "data": {"train": "a.csv"}, "model": {"path": "google-bert/bert-base-uncased"}}
-    return cli.parse(values | sections, [], origin="test", prog="test")
+    return cli.parse(values | sections, [], origin="test")
 
 
 def front_matter(text: str) -> dict:

@@ -187,7 +187,7 @@ def test_the_record_of_inputs_has_the_same_digests(faults, folder, tiny_data):
 
     def recorded(where: str) -> list:
         data = {"train": f"{where}/*.csv", "validation": f"{where}/dev.csv", "test": f"{where}/texts"}
-        found = input_files.read(cli.parse({"data": data}, [], origin="", prog=""))
+        found = input_files.read(cli.parse({"data": data}, [], origin=""))
         return [(option, name.removeprefix(where), digest) for option, x in found.items() for name, digest in x.items()]
 
     assert recorded(url(folder)) == recorded(str(folder))

@@ -57,7 +57,7 @@ def test_embeddings_are_transformed_in_order_and_in_training_only():
 def test_loss_wrappers_of_the_config_are_applied_in_order():
     """Each of R-Drop's two passes is mixed with the loss against the teacher; evaluation has the task's own loss."""
     options = ["--regularization.r_drop=3", "--regularization.neftune=1e-30", "--distill.temperature=2"]
-    config = cli.parse({}, options, origin="test", prog="test")
+    config = cli.parse({}, options, origin="test")
     echo = Echo()
     calls = []
     teacher = teacher_of(lambda params, batch, **_: calls.append("teacher") or {})
@@ -83,7 +83,7 @@ class Weighs(Echo):
 def test_a_loss_of_the_user_is_weighed_like_what_is_added_to_it(alpha, weight):
     """Its mean stays. Alone, it keeps its own weight."""
     options = ["--task.loss=my_module:my_loss", f"--regularization.r_drop={alpha}", "--regularization.neftune=1e-30"]
-    config = cli.parse({}, options, origin="test", prog="test")
+    config = cli.parse({}, options, origin="test")
     run = SimpleNamespace(config=config, model=Echo(), task=Weighs(), teachers=[], total_steps=9)
     batch = BATCH | {"segment_ids": jnp.ones((1, 2), jnp.int32), "first_token": jnp.zeros((1, 1), jnp.int32)}
     found = run_loss(run)(PARAMS, batch, random_keys.root_key(0), {})[0]  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ class Weighted(Echo):
 def test_teachers_and_r_drop_are_for_labelled_examples():
     """Texts without labels neither count in these losses nor in the weight that divides them."""
     options = ["--unlabelled.data=x.csv", "--unlabelled.weight=0", "--regularization.r_drop=3", "--distill.alpha=0.5"]
-    config, task = cli.parse({}, options, origin="test", prog="test"), Weighted()
+    config, task = cli.parse({}, options, origin="test"), Weighted()
     own = {"teachers": [teacher_of(lambda params, batch, **_: {})], "prototype": ONE, "total_steps": 9}
     run = SimpleNamespace(config=config, model=task, task=task, sampler=SimpleNamespace(micro_batches=1), **own)
     labelled = jnp.asarray([[1, 1, 0, 0, 0, 0]], jnp.float32)
