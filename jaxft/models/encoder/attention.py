@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.encoder import fused_attention
+from jaxft.models.encoder import fused_attention, softmax
 from jaxft.models.encoder.config import PLAIN, DropoutRates, DropoutSite, Policy
 from jaxft.models.encoder.dropout import dropout, keep_mask, key_for
 from jaxft.models.encoder.matmul import batched
@@ -148,19 +148,33 @@ def _scores(q: Array, k: Array, bias: Array | None, mask: Array) -> Array:
 def _attention(
     q_BxNxTxH: Array, k_BxNxSxH: Array, v_BxNxSxH: Array, bias: Array | None, mask: Array, rate: Any, key: Array | None
 ) -> Array:
-    """Context [B, T, N, H] of scaled queries, with a custom backward pass.
+    """Context [B, T, N, H] of scaled queries, with a custom backward pass. This is what runs if there is none.
 
     Only one array of [B, N, T, S] is saved for the backward pass, in the dtype of v: the probabilities, negated where
     dropout has dropped them. Automatic differentiation would save float32 exponentials and probabilities before and after
     dropout, and multiply float32 gradients by values of another dtype.
     """
-    return _attention_forward(q_BxNxTxH, k_BxNxSxH, v_BxNxSxH, bias, mask, rate, key)[0]
+
+    def plain(*operands: Any) -> Array:
+        return _attention_forward(*operands, rate, key)[0]
+
+    operands = (q_BxNxTxH, k_BxNxSxH, v_BxNxSxH, bias, mask)
+    return jax.lax.platform_dependent(*operands, cpu=_divided_last if key is None else plain, default=plain)
+
+
+def _divided_last(q: Array, k: Array, v: Array, bias: Array | None, mask: Array) -> Array:
+    """Context of scaled queries: [B, N, T, S] is neither summed nor divided, but the context, where a column of ones gives
+    the sum of each row."""
+    exponentials = softmax.exponentials(_scores(q, k, bias, mask)).astype(v.dtype)
+    ones = jnp.ones((*v.shape[:3], 1), v.dtype)
+    context = batched(exponentials, jnp.concatenate([v, ones], -1), (3, 2))
+    return (context[..., :-1] / context[..., -1:]).astype(v.dtype).swapaxes(1, 2)
 
 
 def _attention_forward(
     q: Array, k: Array, v: Array, bias: Array | None, mask: Array, rate: Any, key: Array | None
 ) -> tuple[Array, Any]:
-    signed = jax.nn.softmax(_scores(q, k, bias, mask), axis=-1)
+    signed = softmax.softmax(_scores(q, k, bias, mask))
     scale = jnp.ones((), jnp.float32)
     if key is not None:
         keep, scale = keep_mask(signed.shape, rate, key)
