@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.random import threefry2x32_p
 
-from jaxft.core.example_bits import example_bits
+from jaxft.core.example_bits import example_bits, uniform
 from jaxft.step.regularization import sequence_lengths
 
 Array = jax.Array
@@ -120,5 +120,4 @@ class Perturbation:
         number = jax.lax.broadcasted_iota(jnp.uint32, shape, 2)
         position = jnp.broadcast_to(self.batch["position_ids"].astype(jnp.uint32)[..., None], shape)
         bits = threefry2x32_p.bind(*(jnp.broadcast_to(seeds[..., i : i + 1], shape) for i in (0, 1)), position, number)
-        both = jnp.concatenate(bits, axis=-1)[..., : self.width]
-        return ((both >> 8).astype(jnp.float32) + 0.5) * jnp.float32(2**-24)
+        return uniform(jnp.concatenate(bits, axis=-1)[..., : self.width])
