@@ -118,7 +118,7 @@ SETS = {
     "snips and adversaries": Set(
         "configs/clinc150.yaml", SST2[1], {50: 60, 500: 120}, None, ADVERSARIES, rows=snips_intents
     ),
-    "wnut17 and adversaries": Set("configs/wnut17.yaml", ("--train.batch_size=16",), {500: 100}, None, ADVERSARIES, "f1"),
+    "wnut17 and adversaries": Set("configs/wnut17.yaml", ("--train.batch_size=8",), {500: 100}, None, ADVERSARIES, "f1"),
 }
 
 
