@@ -56,8 +56,8 @@ def run_main(main: Callable[[list[str]], object], argv: Sequence[str] | None = N
     except Stopped as stopped:
         print(stopped, file=sys.stderr, flush=True)
         watchdog.end(128 + stopped.number)
-    except KeyboardInterrupt:
-        print("stopped; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:  # of a run, it says what is saved; other commands save nothing
+        print(str(interrupt) or "stopped", file=sys.stderr)
         watchdog.end(130)
     sys.exit(0)
 

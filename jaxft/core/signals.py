@@ -131,9 +131,10 @@ class Watch:
             self._service = None
 
     def _end(self, number: int, *, alone: bool = False) -> None:
+        text = "stopped; the same command resumes from the last checkpoint, if there is one"
         if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise Stopped(number, "stopped; the same command resumes from the last checkpoint, if there is one", alone=alone)
+            raise KeyboardInterrupt(text)
+        raise Stopped(number, text, alone=alone)
 
 
 @contextmanager

@@ -75,11 +75,17 @@ def test_exit_codes_are_those_of_the_signals(capsys):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    for main, code, words in ((stop, 143, "step 2 is saved"), (interrupt, 130, "the same command resumes")):
+    def interrupt_run(_):
+        with Watch():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    saved = "stopped; the same command resumes from the last checkpoint, if there is one"
+    cases = ((stop, 143, "stopped: step 2 is saved"), (interrupt, 130, "stopped"), (interrupt_run, 130, saved))
+    for main, code, line in cases:
         with pytest.raises(SystemExit) as end:
             cli.run_main(main, [])
         assert end.value.code == code
-        assert words in capsys.readouterr().err
+        assert capsys.readouterr().err == f"{line}\n"
 
 
 def test_a_signal_acts_after_the_step_or_at_once(monkeypatch, capfd):
