@@ -10,7 +10,7 @@ PY312 ?= $(shell for p in python3.12 "$$(pyenv prefix 3.12 2>/dev/null)/bin/pyth
 # worker are named, and the others are run (tests/support/workers.py); at the third crash the session ends.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 2
 
-.PHONY: quickstart serve test test-all test-exhaustive test-part test-3.12 mutants lint clean
+.PHONY: quickstart serve test test-all test-exhaustive test-part test-3.12 test-3.12-part mutants lint clean
 
 # Fine-tunes real BERT weights on real questions of bank customers, offline.
 quickstart: $(VENV)/quickstart
@@ -40,11 +40,16 @@ test-exhaustive: $(VENV)/test
 # One of eight parts of the slow tests; which one, the commit's hash says, so that CI runs all of them in the course of time.
 PART ?= $(shell echo $$((0x$$(git rev-parse --short=8 HEAD) % 8)))/8
 test-part: $(VENV)/test
-	$(BIN)/python -m pytest $(WORKERS) --part $(PART)
+	$(BIN)/python -m pytest $(WORKERS) -m slow --part $(PART)
 
 # The tests of the default tier that need no torch, on the other end of the supported versions.
 test-3.12: .venv-3.12/test
 	.venv-3.12/bin/python -m pytest $(WORKERS) $(DEFAULT)
+
+# One of four parts of them, also by the commit's hash.
+PART_3.12 ?= $(shell echo $$((0x$$(git rev-parse --short=8 HEAD) % 4)))/4
+test-3.12-part: .venv-3.12/test
+	.venv-3.12/bin/python -m pytest $(WORKERS) $(DEFAULT) --part $(PART_3.12)
 
 # Small faults, one at a time: which test catches each (hours).
 mutants: $(VENV)/test

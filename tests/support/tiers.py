@@ -1,6 +1,6 @@
 """The tiers of the suite: tests that are not marked slow are the default tier, in which no test may be slow.
 
-`--part K/N` runs the K-th of N parts of the slow tests and nothing else. A test of the default tier that takes more than
+`--part K/N` runs the K-th of N parts of the tests that are chosen otherwise. A test of the default tier that takes more than
 LIMIT seconds fails the session and is named, unless programs were compiled: a test that compiles is slow only once.
 Tests that are marked exhaustive take hours, and run only with `--exhaustive`, which runs nothing else.
 """
@@ -22,7 +22,7 @@ PROPERTY = "seconds"  # of set-up and call, each the smaller of wall-clock and p
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of parts and of exhaustive tests."""
     parser.addoption("--exhaustive", action="store_true", help="run the tests that take hours, and nothing else")
-    parser.addoption("--part", metavar="K/N", help="run the K-th (from 0) of N parts of the slow tests alone")
+    parser.addoption("--part", metavar="K/N", help="run the K-th (from 0) of N parts of the tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,7 +37,7 @@ def part_of(file: str, test: str, parts: int) -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Selects the exhaustive tests or the others, and of them the slow tests of the requested part."""
+    """Selects the exhaustive tests or the others, and of them those of the requested part."""
     wanted = config.getoption("exhaustive")
     keep_only(config, items, [item for item in items if bool(item.get_closest_marker("exhaustive")) == wanted])
     if not (given := config.getoption("part")):
@@ -45,9 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     part, parts = map(int, given.split("/"))
     if not 0 <= part < parts:
         raise pytest.UsageError(f"--part {given}: K counts from 0 to N - 1")
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    mine = [item for item in slow if part_of(item.path.name, item.name, parts) == part]
-    keep_only(config, items, mine)
+    keep_only(config, items, [item for item in items if part_of(item.path.name, item.name, parts) == part])
 
 
 def keep_only(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
