@@ -74,7 +74,11 @@ ADVERSARIES: dict[str, Method] = {
     "none": (),
     **{name: (f"--adversarial.method={name}",) for name in ("fgm", "pgd", "freelb", "smart", "vat")},
 }
-AND_SIZES: dict[str, Method] = {**ADVERSARIES, "fgm, epsilon 0.3": (*ADVERSARIES["fgm"], "--adversarial.epsilon=0.3")}
+AND_LARGER: dict[str, Method] = ADVERSARIES | {
+    "fgm, epsilon 0.3": (*ADVERSARIES["fgm"], "--adversarial.epsilon=0.3"),
+    "freelb, step_size 0.1": (*ADVERSARIES["freelb"], "--adversarial.step_size=0.1"),
+    "vat, epsilon 1": (*ADVERSARIES["vat"], "--adversarial.epsilon=1"),
+}
 MENTIONS: dict[str, Method] = {
     "none": (),
     "replace_mentions": steps("replace_mentions", rate=0.3),
@@ -114,10 +118,8 @@ SETS = {
     "banking77 and texts": Set(*SMALL_BATCHES, {20: 120}, 20, {name: FEW[name] for name in BRIEF}),
     "sst2 and texts": Set(*SST2, {20: 100}, None, FEW),
     "wnut17": Set("configs/wnut17.yaml", (), {200: 200}, None, MENTIONS, "f1"),
-    "sst2 and adversaries": Set(*SST2, {50: 60, 500: 120}, None, AND_SIZES),
-    "snips and adversaries": Set(
-        "configs/clinc150.yaml", SST2[1], {50: 60, 500: 120}, None, ADVERSARIES, rows=snips_intents
-    ),
+    "sst2 and adversaries": Set(*SST2, {50: 60, 500: 120}, None, AND_LARGER),
+    "snips and adversaries": Set("configs/clinc150.yaml", SST2[1], {50: 60, 500: 120}, None, AND_LARGER, rows=snips_intents),
     "wnut17 and adversaries": Set("configs/wnut17.yaml", ("--train.batch_size=8",), {500: 100}, None, ADVERSARIES, "f1"),
 }
 

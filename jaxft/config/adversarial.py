@@ -13,9 +13,9 @@ Norm = Literal["l2", "linf"]
 DEFAULTS: dict[str, dict[str, float | str | None]] = {
     "fgm": {"epsilon": 0.1, "norm": "l2", "weight": 1.0},
     "pgd": {"epsilon": 0.1, "norm": "l2", "weight": 1.0, "steps": 3, "step_size": 0.05},
-    "freelb": {"epsilon": None, "norm": "l2", "steps": 3, "step_size": 0.1, "start": 0.05},
+    "freelb": {"epsilon": None, "norm": "l2", "steps": 3, "step_size": 0.03, "start": 0.05},
     "smart": {"epsilon": None, "norm": "linf", "weight": 1.0, "steps": 1, "step_size": 1e-3, "start": 1e-5},
-    "vat": {"epsilon": 1.0, "weight": 1.0, "steps": 1, "start": 1e-2},
+    "vat": {"epsilon": 0.1, "weight": 1.0, "steps": 1, "start": 1e-2},
 }
 
 
@@ -27,7 +27,7 @@ class AdversarialConfig(Section):
     """fgm (Miyato et al. 2017), pgd (Madry et al. 2018), freelb (Zhu et al. 2020), smart (Jiang et al. 2020) or vat (Miyato
     et al. 2018)."""
     epsilon: FinitePositiveFloat | None = None
-    """Largest norm of the perturbation of a text; of fgm and vat, its norm. Default: fgm and pgd 0.1, vat 1; freelb
+    """Largest norm of the perturbation of a text; of fgm and vat, its norm. Default: fgm, pgd and vat 0.1; freelb
     and smart have no limit."""
     norm: Norm | None = None
     """Norm of gradients and perturbations, over all numbers of a text: l2 (default) or linf (default of smart)."""
@@ -36,7 +36,7 @@ class AdversarialConfig(Section):
     steps: PositiveInt | None = None
     """Steps that make a perturbation. Default: pgd and freelb 3, smart and vat 1."""
     step_size: FinitePositiveFloat | None = None
-    """Norm of such a step. Default: pgd 0.05, freelb 0.1, smart 0.001."""
+    """Norm of such a step. Default: pgd 0.05, freelb 0.03, smart 0.001."""
     start: NonNegativeFloat | None = None
     """Size of the random perturbation before the first step. freelb: its largest norm (default 0.05); smart: the standard
     deviation of each number (default 1e-5); vat: its norm (default 0.01)."""
