@@ -73,7 +73,7 @@ DANN = "--domains.texts=FILE"
 METHODS = {
     "none": Method(),
     "DANN": Method((DANN,)),
-    "DANN, weight 0.1": Method((DANN, "--domains.weight=0.1")),
+    "DANN, weight 1": Method((DANN, "--domains.weight=1")),
     "masked words (UDALM)": Method(words=True),
     "importance weights": Method(features="words"),
     "target labels": Method(labelled=True),

@@ -20,7 +20,7 @@ class DomainsConfig(Section):
     """Column with the name of each row's domain, in the training data and in `texts`, if given; null makes files domains."""
     files: bool = False
     """Whether each file of data.train is a domain of its own."""
-    weight: NonNegativeFloat = 1.0
+    weight: NonNegativeFloat = 0.1
     """Largest factor of the reversed gradient (lambda). It rises from 0 over the run: weight (2 / (1 + exp(-gamma p)) - 1),
     where p is the share of steps done."""
     gamma: FinitePositiveFloat = 10.0

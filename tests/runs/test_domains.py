@@ -45,7 +45,7 @@ def test_the_journal_shows_what_the_classifier_learns(done):
     directory, _ = done
     rows = [row for row in read_jsonl(directory / "metrics.jsonl") if "learning_rate" in row]
     assert all(row.keys() >= METRICS for row in rows)
-    assert [row["domains/lambda"] for row in rows][:2] == pytest.approx([0, np.tanh(10 / 14 / 2)], rel=1e-5)
+    assert [row["domains/lambda"] for row in rows][:2] == pytest.approx([0, 0.1 * np.tanh(10 / 14 / 2)], rel=1e-5)
     assert all(0 <= row["domains/accuracy"] <= 1 and row["loss"] > row["domains/loss"] for row in rows)
     assert rows[3]["domains/accuracy"] > 0.6
 
@@ -72,7 +72,7 @@ def test_a_resumed_run_draws_the_same_texts(done, classifier, tiny_data, tmp_pat
     assert journal(tmp_path / "half") == journal(directory)
     printed = capsys.readouterr().err
     assert f"domains: data.train 100, {texts} 40 texts" in printed
-    assert "domain-adversarial training: 9 target texts beside 16 examples in each step; lambda rises to 1" in printed
+    assert "domain-adversarial training: 9 target texts beside 16 examples in each step; lambda rises to 0.1" in printed
 
 
 def test_other_texts_are_refused(done, tmp_path, texts, fails):
