@@ -37,6 +37,7 @@ def module(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "own_code", raising=False)  # of another test
+    monkeypatch.setattr(object_reference, "_folders", set())
     return tmp_path / "own_code.py"
 
 
