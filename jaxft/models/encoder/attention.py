@@ -155,8 +155,8 @@ def _attention(
     dropout, and multiply float32 gradients by values of another dtype.
     """
 
-    def plain(*operands: Any) -> Array:
-        return _attention_forward(*operands, rate, key)[0]
+    def plain(q: Array, k: Array, v: Array, bias: Array | None, mask: Array) -> Array:
+        return _attention_forward(q, k, v, bias, mask, rate, key)[0]
 
     operands = (q_BxNxTxH, k_BxNxSxH, v_BxNxSxH, bias, mask)
     return jax.lax.platform_dependent(*operands, cpu=_divided_last if key is None else plain, default=plain)
