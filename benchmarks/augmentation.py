@@ -193,10 +193,12 @@ def table(rows: list[dict[str, Any]], name: str, columns: dict[str, Callable[[di
             own = [seed for seed in seeds if (method, seed) in scores]
             found = np.array([scores[method, seed] for seed in own])
             gain = found - [scores["none", seed] for seed in own]
-            error = gain.std(ddof=1) / len(own) ** 0.5
-            few = f"; {len(own)} seeds" if len(own) < len(seeds) else ""
-            shown = "" if method == "none" else f" ({gain.mean():+.1f} ± {error:.1f}{few})"
-            cells.setdefault(method, {})[column] = f"{found.mean():.1f} ± {found.std(ddof=1):.1f}{shown}"
+            spread, error = "", ""
+            if len(own) > 1:
+                spread, error = f" ± {found.std(ddof=1):.1f}", f" ± {gain.std(ddof=1) / len(own) ** 0.5:.1f}"
+            few = f"; {len(own)} seed{'s' if len(own) > 1 else ''}" if len(own) < len(seeds) else ""
+            shown = "" if method == "none" else f" ({gain.mean():+.1f}{error}{few})"
+            cells.setdefault(method, {})[column] = f"{found.mean():.1f}{spread}{shown}"
     return pages.table([name, *columns], [[method, *(line.get(x, "") for x in columns)] for method, line in cells.items()])
 
 
