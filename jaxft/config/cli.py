@@ -106,9 +106,9 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str) -> C
     """Make a checked `Config` of a nested dict and of `--section.field value` arguments, which override it."""
     import jsonargparse
 
-    where = f"{origin}: " if origin else ""
+    where = in_file = f"{origin}: " if origin else ""
     known = field_names()
-    _refuse_unknown_keys(values, known, where)
+    _refuse_unknown_keys(values, known, in_file)
     values = {key: value for key, value in values.items() if value is not None or key in known}
     values = copy.deepcopy(values)  # jsonargparse puts objects of its own in the place of elements of lists
     _refuse_unknown_options(overrides, [f"--{name}" for name in known])
@@ -119,7 +119,7 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str) -> C
     for name, kind in known.items():
         if element := help.element_of(kind):
             value = elements.given(name, flat.get(name), overrides)
-            elements.check(f"{where if value is flat.get(name) else ''}{name}", element, value, _explain)
+            elements.check(f"{in_file if value is flat.get(name) else ''}{name}", element, value, _explain)
     try:
         given = parser.parse_object(values) if values else None
         where = ""  # what the file says is right
@@ -131,7 +131,7 @@ def parse(values: dict[str, Any], overrides: Sequence[str], *, origin: str) -> C
     config = Config(**{f.name: getattr(made, f.name) for f in dataclasses.fields(Config)})
     for name, value in flatten(as_dict(config)).items():
         if value is None and type(None) not in typing.get_args(kind := known[name]):
-            where = f"{origin}: " if origin and flat.get(name, "") is None else ""
+            where = in_file if flat.get(name, "") is None else ""
             raise UserError(f"{where}{name} is null: must be {_wanted(kind)}")
     config.validate()
     return config
