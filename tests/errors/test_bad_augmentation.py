@@ -60,7 +60,11 @@ def test_bad_step(train_fails, step, words):
 def test_malformed_list_of_steps(fails, tmp_path, place, steps, words):
     config = tmp_path / "config.yaml"
     config.write_text(f"augment: {{steps: {steps if place == 'file' else '[]'}}}\n", encoding="utf-8")
-    fails("train", [config, *([f"--augment.steps={steps}"] if place == "argument" else [])], str(config), *words)
+    if place == "file":
+        fails("train", [config], f"{config}: ", *words)
+    else:
+        line = fails("train", [config, f"--augment.steps={steps}"], *words)
+        assert str(config) not in line  # the file is right
 
 
 def test_an_appended_step_has_the_number_that_it_gets(fails, tmp_path):

@@ -276,7 +276,7 @@ def test_a_finished_run_can_be_evaluated_by_other_metrics(folder):
         ),
         ({"task": {"loss": "my_parts:__name__"}}, "task.loss my_parts:__name__: is not a function"),
         ({"task": {"loss": "twice"}}, "task.loss twice: must be module:name, such as my_module:my_loss"),
-        ({"task": {"loss": "my_parts:twice", "focal_gamma": 2}}, "task.focal_gamma is 2, but it belongs to the loss"),
+        ({"task": {"loss": "my_parts:twice", "focal_gamma": 2}}, "task.focal_gamma is 2.0, but it belongs to the loss"),
         (
             {"eval": {"metrics": ["my_parts:accuracy"]}},
             'eval.metrics my_parts:accuracy: there is another metric "acc',
