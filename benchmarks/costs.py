@@ -43,9 +43,13 @@ def main(argv: list[str]) -> None:
     own = SIDES[args.what]
     check_names("--sides", args.sides, own)
     chosen = args.sides or list(own)
-    batch = cli.load([args.recipe]).train.batch_size
+    config = cli.load([args.recipe])
     steps = (args.rounds + 1) * args.epoch + args.epoch // 2
-    shared = [f"--data.max_train_examples={args.epoch * batch}", f"--train.max_steps={steps}"]
+    rows_per_task = args.epoch * config.train.batch_size // max(len(config.tasks), 1)
+    shared = [f"--data.max_train_examples={rows_per_task}", f"--train.max_steps={steps}"]
+    if config.tasks:
+        only_train = [task | {"data": _only_train(task["data"])} for task in cli.read_yaml(args.recipe)["tasks"]]
+        shared.append(f"--tasks={json.dumps(only_train)}")
     with ExitStack() as stack:
         sides = {}
         for name in chosen:
@@ -61,6 +65,10 @@ def main(argv: list[str]) -> None:
         print(json.dumps(rows[-1]), flush=True)
     output = args.output.replace("WHAT", args.what)
     record.write(output, record.machine() | {"recipe": args.recipe, "steps": args.epoch, "rows": rows})
+
+
+def _only_train(data: record.Row) -> record.Row:
+    return {name: value for name, value in data.items() if name not in ("validation", "test")}
 
 
 if __name__ == "__main__":
