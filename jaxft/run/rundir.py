@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxft.config import Config, cli
 from jaxft.config.of_tasks import every_task, of_tasks
+from jaxft.config.recorded import without_unused
 from jaxft.core import checksums, lock
 from jaxft.core.distributed import MARK
 from jaxft.core.errors import UserError, shown, some
@@ -171,7 +172,7 @@ def read_run_config(directory: Path) -> Config:
         checksums.verify(directory, CONFIG)
     except checksums.Damaged as error:
         _say_once(f"{directory / str(error)}: its options are taken as they are now")
-    config = cli.parse(cli.read_yaml(path), [], origin=str(path))
+    config = cli.parse(without_unused(cli.read_yaml(path)), [], origin=str(path))
     named = [config.optim.name, *config.eval.metrics, *config.train.callbacks]
     named += [x for own in every_task(config).values() for x in (own.task.name, own.task.loss or "")]
     named += [step.step for step in config.augment.steps]

@@ -74,6 +74,21 @@ def test_a_changed_config_is_read_and_said(held, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_older_defaults_of_unused_sections_do_not_matter(held, tmp_path):
+    run = shutil.copytree(held[0], tmp_path / "run")
+    path = run / "config.yaml"
+    (run / checksums.MANIFEST).unlink()
+    recorded = path.read_text()
+    for now, before in {"  weight: 0.1\n  gamma": "  weight: 1.0\n  gamma", "  ratio: 3\n": "  ratio: 7\n"}.items():
+        assert recorded.count(now) == 1
+        recorded = recorded.replace(now, before)
+    recorded = recorded.replace("  sampler: proportional\n", "  sampler: round_robin\n")
+    path.write_text(recorded)
+    read = rundir.read_run_config(run)
+    assert rundir.differences(rundir.read_run_config(held[0]), read) == []
+    assert evaluate.main([str(run)])["accuracy"] == held[2]["eval/accuracy"]
+
+
 def test_held_out_rows_are_not_taken_from_a_damaged_list(held, tmp_path, fails):
     run = shutil.copytree(held[0], tmp_path / "run")
     path = run / "validation_rows.txt"
