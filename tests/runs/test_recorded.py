@@ -74,6 +74,11 @@ def test_a_changed_config_is_read_and_said(held, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_commands_take_the_same_options_of_a_run_with_and_without_others(held):
+    run = str(held[0])
+    assert rundir.config_of(run, []) == rundir.config_of(run, ["--seed=5"])
+
+
 def test_older_defaults_of_unused_sections_do_not_matter(held, tmp_path):
     run = shutil.copytree(held[0], tmp_path / "run")
     path = run / "config.yaml"
