@@ -1,7 +1,10 @@
 """A forward pass in a few declared shapes, so that nothing is compiled once each has been used, whatever lengths come."""
 
+import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import jax
 import numpy as np
@@ -11,11 +14,14 @@ from jaxft.data.batching.batch_sampler import BatchSampler, Shape
 from jaxft.data.batching.collect import Summary
 from jaxft.data.batching.declared_shapes import batches_in
 from jaxft.data.tokens.encode import Examples
-from jaxft.evaluation.chunks import compile_forward
 from jaxft.evaluation.evaluator import run_batches
 from jaxft.parallel import sharding
-from jaxft.step.compilation import abstract_batch
+from jaxft.step.compilation import abstract_batch, compile_lowered, size_of
 from jaxft.tasks.task import Batch
+
+# The programs of all models that are open. Those that differ only in their parameters, such as adapters of one base, have
+# the same programs, and a program takes 10 MB.
+_PROGRAMS: WeakValueDictionary[Any, Any] = WeakValueDictionary()
 
 
 class DeclaredForward:
@@ -48,16 +54,25 @@ class DeclaredForward:
     def warm_up(self) -> None:
         """Compile all shapes."""
         for shape in self.shapes:
-            self._program(shape)
+            self.program(shape)
 
     def __call__(self, examples: Examples) -> Summary:
         """The outputs for every example, in their order."""
         batches = batches_in(examples.lengths, self.shapes, self._mesh.size)
-        return run_batches(batches, examples, self._mesh, lambda shape, batch: self._program(shape)(self.params, batch))
+        return run_batches(batches, examples, self._mesh, lambda shape, batch: self.program(shape)(self.params, batch))
 
-    def _program(self, shape: Shape) -> Any:
+    def program(self, shape: Shape) -> Any:
+        """The compiled program of a shape."""
         if shape not in self._programs:
             sampler = BatchSampler(np.ones(1, np.int64), 1, None, "pack", self.shapes)
             batch = abstract_batch(sampler, shape, self._prototype, sharding.batch_sharding(self._mesh))
-            self._programs[shape] = compile_forward(self._forward, self.params, batch, self._mesh, shape)
+            # JAX keeps what it has traced as long as the function lives, so a copy is traced, which ends here. Without
+            # keep_unused, programs of one text might take different ones of the parameters.
+            options: dict[str, Any] = {"out_shardings": sharding.replicated(self._mesh), "keep_unused": True}
+            lowered = sharding.lower(partial(self._forward), self._mesh, self.params, batch, **options)
+            text = hashlib.sha256(lowered.as_text().encode()).digest()
+            key = text, lowered.in_tree, lowered.out_tree, self._mesh
+            if (program := _PROGRAMS.get(key)) is None:
+                program = _PROGRAMS[key] = compile_lowered(lowered, f"forward pass {size_of(shape)}")
+            self._programs[shape] = program
         return self._programs[shape]

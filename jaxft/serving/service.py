@@ -1,6 +1,7 @@
 """What all routes use: the models, the engine, and how a request's inputs become results."""
 
 import asyncio
+import gc
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.core.errors import UserError
+from jaxft.core.host_memory import release_freed_memory
 from jaxft.pipelines.base import Encoded, Pipeline
 from jaxft.serving.engine import Engine, Job
 from jaxft.serving.limits import Limits
@@ -41,6 +43,8 @@ class Service:
         """Compile every program that a request may need."""
         for each in self.models.values():
             each.warm_up()
+        gc.collect()
+        release_freed_memory()  # of opening and compiling
         self.ready = True
 
     def name_of(self, given: str | None) -> str:

@@ -77,7 +77,7 @@ def test_a_program_copies_no_kernels(tmp_path):
     """Of a stack of several layers, it would copy those of each layer at every call."""
     wide = {"hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512}
     own = jaxft.pipeline(tiny.write_model(tmp_path / "model", labels=tiny.LABELS, **wide)).forward
-    assert own._program(own.shapes[0]).memory_analysis().temp_size_in_bytes < 4 * 128 * 512
+    assert own.program(own.shapes[0]).memory_analysis().temp_size_in_bytes < 4 * 128 * 512
 
 
 def test_predictions_are_those_of_the_command(classifier, classify, tmp_path):
