@@ -53,6 +53,16 @@ def test_a_model_without_data_is_replayed_on_random_ids(classifier, tmp_path):
     assert replay["relative"] <= 1e-5
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_weights_that_are_too_large_for_one_file_have_a_second(finished, tmp_path, monkeypatch, dtype):
+    from jaxft.deploy.onnx import artefact
+
+    monkeypatch.setattr(artefact, "_LARGEST", 1000)
+    export.main([str(finished), "--format", "onnx", "--dtype", dtype, "--output", str(tmp_path / "out")])
+    assert (tmp_path / "out/model.onnx").is_file()
+    assert (tmp_path / "out/model.onnx.data").stat().st_size > 1000
+
+
 def test_an_artefact_that_is_not_the_model_is_not_written(classifier, tmp_path, monkeypatch):
     from jaxft.deploy.onnx import artefact, write
 

@@ -1,10 +1,12 @@
 """ONNX as a format of export: writes model.onnx, and opens it again."""
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from jaxft.core.tree import Params
 from jaxft.deploy.onnx.session import open_session
@@ -15,7 +17,7 @@ from jaxft.models.model import Model
 
 FILE = "model.onnx"
 DTYPES = ("float32", "float16", "bfloat16", "int8")
-_LARGEST = 2**31 - 2**20  # bytes of one protobuf message; the weights of a larger model are a file of their own
+_LARGEST = 2**31 - 2**24  # bytes of weights in one protobuf message; those of a larger model are a file of their own
 
 
 def write(model: Model, params: Params, dtype: str, folder: Path) -> tuple[Run, dict[str, Any]]:
@@ -45,7 +47,8 @@ def write(model: Model, params: Params, dtype: str, folder: Path) -> tuple[Run, 
 
 def save(proto: onnx.ModelProto, path: Path) -> None:
     """Write a graph, with its weights in a second file, `model.onnx.data`, if one would be too large."""
-    if proto.ByteSize() < _LARGEST:
+    size = sum(math.prod(x.dims) * tensor_dtype_to_np_dtype(x.data_type).itemsize for x in proto.graph.initializer)
+    if size < _LARGEST:  # protobuf cannot tell the size of a larger message
         path.write_bytes(proto.SerializeToString())
     else:
         onnx.save_model(proto, str(path), save_as_external_data=True, location=f"{path.name}.data")
