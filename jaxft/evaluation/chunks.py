@@ -4,9 +4,11 @@ The first chunks are smaller, so that nobody waits long for their rows. Where ch
 and their outputs are a function of their rows and of the shapes that were chosen before: with these, prediction can go on.
 """
 
+import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -192,11 +194,28 @@ class Forward:
 
 
 def compile_forward(
-    forward: Callable[[Params, Batch], Summary], params: Params, batch: Any, mesh: jax.sharding.Mesh, shape: Shape
+    forward: Callable[[Params, Batch], Summary],
+    params: Params,
+    batch: Any,
+    mesh: jax.sharding.Mesh,
+    shape: Shape,
+    known: MutableMapping[Any, Any] | None = None,
 ) -> Any:
-    """Compile `forward` for the parameters and a batch (shapes and types) of a shape; every process can read its outputs."""
-    lowered = sharding.lower(forward, mesh, params, batch, out_shardings=sharding.replicated(mesh))
-    return compile_lowered(lowered, f"forward pass {size_of(shape)}")
+    """Compile `forward` for the parameters and a batch (shapes and types) of a shape; every process can read its outputs.
+
+    `known` holds programs of other models; one that computes the same is taken from there, and a new one is added.
+    """
+    # JAX keeps what it has traced as long as the function lives, so a copy is traced, which ends here. Without keep_unused,
+    # programs of one text might take different ones of the parameters.
+    options = {"out_shardings": sharding.replicated(mesh), "keep_unused": known is not None}
+    lowered = sharding.lower(partial(forward), mesh, params, batch, **options)
+    name = f"forward pass {size_of(shape)}"
+    if known is None:
+        return compile_lowered(lowered, name)
+    key = hashlib.sha256(lowered.as_text().encode()).digest(), lowered.in_tree, lowered.out_tree, mesh
+    if (program := known.get(key)) is None:
+        program = known[key] = compile_lowered(lowered, name)
+    return program
 
 
 def predict_step(params: Params, batch: Batch, *, model: Model, summarise: Any, prepare: Any) -> Summary:

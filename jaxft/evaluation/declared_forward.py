@@ -1,8 +1,6 @@
 """A forward pass in a few declared shapes, so that nothing is compiled once each has been used, whatever lengths come."""
 
-import hashlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -14,9 +12,10 @@ from jaxft.data.batching.batch_sampler import BatchSampler, Shape
 from jaxft.data.batching.collect import Summary
 from jaxft.data.batching.declared_shapes import batches_in
 from jaxft.data.tokens.encode import Examples
+from jaxft.evaluation.chunks import compile_forward
 from jaxft.evaluation.evaluator import run_batches
 from jaxft.parallel import sharding
-from jaxft.step.compilation import abstract_batch, compile_lowered, size_of
+from jaxft.step.compilation import abstract_batch
 from jaxft.tasks.task import Batch
 
 # The programs of all models that are open. Those that differ only in their parameters, such as adapters of one base, have
@@ -66,13 +65,5 @@ class DeclaredForward:
         if shape not in self._programs:
             sampler = BatchSampler(np.ones(1, np.int64), 1, None, "pack", self.shapes)
             batch = abstract_batch(sampler, shape, self._prototype, sharding.batch_sharding(self._mesh))
-            # JAX keeps what it has traced as long as the function lives, so a copy is traced, which ends here. Without
-            # keep_unused, programs of one text might take different ones of the parameters.
-            options: dict[str, Any] = {"out_shardings": sharding.replicated(self._mesh), "keep_unused": True}
-            lowered = sharding.lower(partial(self._forward), self._mesh, self.params, batch, **options)
-            text = hashlib.sha256(lowered.as_text().encode()).digest()
-            key = text, lowered.in_tree, lowered.out_tree, self._mesh
-            if (program := _PROGRAMS.get(key)) is None:
-                program = _PROGRAMS[key] = compile_lowered(lowered, f"forward pass {size_of(shape)}")
-            self._programs[shape] = program
+            self._programs[shape] = compile_forward(self._forward, self.params, batch, self._mesh, shape, _PROGRAMS)
         return self._programs[shape]

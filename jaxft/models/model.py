@@ -90,7 +90,7 @@ class Model:
 
     def abstract(self) -> Params:
         """Shapes and dtypes of the parameters, including adapters."""
-        params = jax.eval_shape(self.init, jax.eval_shape(lambda: random_keys.root_key(0)))
+        params = jax.eval_shape(lambda: self.init(random_keys.root_key(0)))
         kind = self.encoder.config.adapter
         return adapters.add(params, self.adapted.modules, kind) if self.adapted and kind else params
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from fnmatch import fnmatch, fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jaxft.config import Config, cli
 from jaxft.config.of_tasks import every_task, of_tasks
@@ -194,8 +193,7 @@ def config_of(path: str, overrides: Sequence[str], *, task: str | None = None) -
     Raises:
       UserError: for a wrong option, or a task that is not named, or that the run does not have.
     """
-    values: dict[str, Any] = {"task": {}, "eval": {}}
-    directory = run_of(path)
+    found, directory = Config(), run_of(path)
     whole = read_run_config(directory) if is_run(directory) else None
     configs = of_tasks(whole) if whole is not None else {}
     if task is not None and not directory.is_dir():
@@ -210,19 +208,15 @@ def config_of(path: str, overrides: Sequence[str], *, task: str | None = None) -
             raise UserError(
                 f"{path}: a run of several tasks: name one of {', '.join(configs)} (--task NAME), or give {path}/model/NAME"
             )
-        own = configs[task] if task is not None else whole
-        if not overrides:  # parsing all of it again would take a fifth of a second
-            return replace(
-                own,
-                task=replace(own.task, threshold="tune"),
-                eval=replace(own.eval, metric=None),
-                runtime=replace(own.runtime, distributed="auto"),
-            )
-        values = cli.as_dict(own)
-    values["task"]["threshold"] = "tune"
-    values["eval"]["metric"] = None
-    values.setdefault("runtime", {})["distributed"] = "auto"
-    return cli.parse(values, overrides, origin=path)
+        found = configs[task] if task is not None else whole
+    found = replace(
+        found,
+        task=replace(found.task, threshold="tune"),
+        eval=replace(found.eval, metric=None),
+        runtime=replace(found.runtime, distributed="auto"),
+    )
+    # Parsing all of it again takes a fifth of a second.
+    return cli.parse(cli.as_dict(found), overrides, origin=path) if overrides else found
 
 
 @cache

@@ -154,3 +154,14 @@ def test_wrong_models_are_refused(classifier, tmp_path):
     refused(lambda: jaxft.pipeline(classifier, "fill-mask"), "text-classification", "fill-mask")
     with pytest.raises(UserError, match="no option"):
         jaxft.pipeline(classifier, stride=4)
+
+
+def test_models_that_differ_only_in_their_weights_share_programs(tmp_path):
+    tiny.write_model(tmp_path / "one", labels=["calm", "loud"])
+    tiny.write_model(tmp_path / "other", labels=["dry", "wet"], seed=1)
+    tiny.write_model(tmp_path / "changed", labels=["dry", "wet"], seed=1, hidden_act="silu")
+    one, other, changed = (jaxft.pipeline(tmp_path / x, max_length=16) for x in ("one", "other", "changed"))
+    alone = other(TEXTS[:2], top_k=None)
+    programs = [each.forward.program(one.forward.shapes[0]) for each in (one, other, changed)]
+    assert programs[0] is programs[1] is not programs[2]
+    assert other(TEXTS[:2], top_k=None) == alone != one(TEXTS[:2], top_k=None)

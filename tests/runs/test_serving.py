@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from jaxft import pipeline
 from jaxft.core import tree
 from jaxft.serving.app import ROUTES, make_app
 from jaxft.serving.limits import Limits
@@ -19,7 +18,6 @@ from tests.support import tiny
 
 PAIR = {"text": "the river", "text_pair": "a bridge"}
 LONG = "storm " * 60
-TEXTS = ["the river", "a calm storm by the bridge"]
 LIMITS = Limits(texts=4, body_bytes=4000, requests=8)
 
 
@@ -344,14 +342,3 @@ def test_models_of_one_base_share_what_is_equal(models):
     shared = [path for path, x in other.items() if one.get(path) is x]
     assert {path[0] for path in shared} == {"encoder"}
     assert len(shared) > 10
-
-
-def test_models_that_differ_only_in_their_weights_share_programs(tmp_path):
-    tiny.write_model(tmp_path / "one", labels=["calm", "loud"])
-    tiny.write_model(tmp_path / "other", labels=["dry", "wet"], seed=1)
-    tiny.write_model(tmp_path / "changed", labels=["dry", "wet"], seed=1, hidden_act="silu")
-    one, other, changed = (pipeline(tmp_path / x, max_length=16) for x in ("one", "other", "changed"))
-    alone = other(TEXTS, top_k=None)
-    programs = [each.forward.program(one.forward.shapes[0]) for each in (one, other, changed)]
-    assert programs[0] is programs[1] is not programs[2]
-    assert other(TEXTS, top_k=None) == alone != one(TEXTS, top_k=None)
